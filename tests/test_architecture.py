@@ -302,6 +302,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = dmpo_explore.nonsense  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_no_two_classes_have_one_name() -> None:
     """In the library and the app together, private ones too."""
     trees = {p: ast.parse(p.read_text("utf-8")) for top in (PACKAGE, ROOT / "app") for p in sorted(top.rglob("*.py"))}

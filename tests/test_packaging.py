@@ -81,6 +81,7 @@ def _imported() -> set[str]:
     return {name.split(".")[0] for name in names} - {"dmpo_explore"}
 
 
+@pytest.mark.slow
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
     declared = {canonicalize_name(Requirement(one).name) for one in PROJECT["project"]["dependencies"]}

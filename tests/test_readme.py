@@ -54,6 +54,7 @@ def test_no_command_is_left_out_of_the_tests_below() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_run_work_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As printed, but for the size: digits and a tiny backbone."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
@@ -108,6 +109,7 @@ def test_clone_app_and_environment(tmp_path: Path) -> None:
         process.wait(timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_session_runs_as_printed(fetched_backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}

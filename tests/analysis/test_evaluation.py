@@ -215,6 +215,7 @@ def test_a_risk_target_shows_whether_it_is_certified() -> None:
     assert "none certified" in table([none])[-1] and none["mean_exit"] == 4
 
 
+@pytest.mark.slow
 def test_all_policies_side_by_side(root: Path) -> None:
     rows = evaluate_policies(["a"])
     columns = len(TARGETS)

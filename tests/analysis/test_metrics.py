@@ -130,6 +130,7 @@ def test_area_by_hand() -> None:
     assert area(record) == pytest.approx((0.75 + 1.0) / 2)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 999), st.sampled_from(sorted(POLICIES)))
 def test_area_lies_between_the_curves_ends(seed: int, name: str) -> None:
     record = make_record(40, 4, 3, seed)

@@ -101,6 +101,7 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path / "installed")])}
 
 
+@pytest.mark.slow
 def test_a_script_in_its_folder_finds_its_own_app_and_library(clone: Path, elsewhere: dict[str, str]) -> None:
     """As `streamlit run` and Python do, which search a script's folder first; so do the processes that it starts."""
     script = clone / "app" / "seen.py"
@@ -110,6 +111,7 @@ def test_a_script_in_its_folder_finds_its_own_app_and_library(clone: Path, elsew
     assert done.stdout.split() == [str(clone / "app" / "access.py"), str(library), str(library)], done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_starts_the_app_beside_its_library(clone: Path, elsewhere: dict[str, str]) -> None:
     where = "from dmpo_explore.cli.doctor import app_file; print(app_file().with_name('server.py'))"
     done = subprocess.run([sys.executable, "-c", where], cwd=clone, env=elsewhere, capture_output=True, text=True)

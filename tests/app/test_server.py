@@ -194,6 +194,7 @@ def test_the_model_is_loaded_where_its_weights_are(monkeypatch: pytest.MonkeyPat
     assert loaded == ["demo"]
 
 
+@pytest.mark.slow
 def test_the_first_page_fits_and_sweeps_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     preload._usual()
     for name in ("trade_off", "fit_policy"):

@@ -108,6 +108,7 @@ def test_maps_of_convolutional_backbones(backbone: str) -> None:
                 assert found.tokens.sum() == pytest.approx(found.difference + found.delta, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_nothing_runs_behind_the_last_exit_that_is_compared() -> None:
     model, runs = made(**SMOOTH), list[int]()
     for k, stage in enumerate(model.stages):

@@ -61,6 +61,7 @@ def test_pixels_equal_captum_by_hand(name: str) -> None:
     np.testing.assert_allclose(found.tokens, cells.mean((1, 3)) if mean else cells.sum((1, 3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_exits_at_once_equal_captum_one_by_one() -> None:
     model, x = made(), pictures(1)
     compared = compare_exits(model, x[0], TARGET, baseline="mean", steps=STEPS)

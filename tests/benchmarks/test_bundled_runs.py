@@ -60,6 +60,7 @@ def test_every_planned_config_is_valid(name: str) -> None:
     assert not plan.other_data or plan.other_data in dx.data.DATASETS
 
 
+@pytest.mark.slow
 def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     run = dx.train(tiny_config(epochs=1), "tiny")

@@ -454,6 +454,7 @@ def test_the_claims_of_the_second_study_follow_from_its_rows() -> None:
             assert claim["seeds"] == " ".join(f"{value:+.2f}" for value in ours.mean(axis=1))
 
 
+@pytest.mark.slow
 def test_every_number_of_a_kept_row_is_that_of_its_answers() -> None:
     for study in ("second", "third", "recipe"):
         rows = Rows(RESULTS / f"{study}.parquet")

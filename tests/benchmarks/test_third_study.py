@@ -39,6 +39,7 @@ def _registered() -> Iterator[None]:
         del SCHEDULES[name]
 
 
+@pytest.mark.slow
 def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
     runs = protocol.plan(tuple(PARTS_OF_STUDY))
     configs = [PARTS_OF_STUDY[part].config(*run).to_json() for part, *run in runs]
@@ -53,6 +54,7 @@ def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
         assert (config.data.train_size, config.data.calibration) == (None, None)  # all of the set, and with one
 
 
+@pytest.mark.slow
 def test_the_kept_rows_are_of_the_plan_as_it_stands_and_give_the_kept_comparisons(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -152,6 +154,7 @@ def paint(folder: Path, count: int) -> None:
         Image.new("L", (2, 2), i % 256).save(folder / f"{i:04}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["birds100", "trashnet"])
 def test_a_folder_is_divided_without_overlap(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
@@ -196,6 +199,7 @@ def test_the_page_shows_the_kept_table() -> None:
     assert "\n".join(lines) in forecast.PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_forecast_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "third-digits", DATASETS["digits"])
     row = forecast.forecast_of("digits", dx.ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8))

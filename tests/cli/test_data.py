@@ -42,6 +42,7 @@ def test_a_clean_folder_and_folders_of_splits_are_ready(tmp_path: Path) -> None:
     assert parts.stdout.startswith(f"{own}: 39 images, 3 classes")  # by their common folder's name
 
 
+@pytest.mark.slow
 def test_many_classes_are_abbreviated(tmp_path: Path) -> None:
     for c in range(31):
         for i in range(5 + c // 3):
@@ -97,6 +98,7 @@ def test_what_is_skipped_is_listed_and_stays_out(tmp_path: Path, no_runs: Path) 
 TINY = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--images", 120]
 
 
+@pytest.mark.slow
 def test_it_says_where_exits_should_stand_and_keeps_the_record(tmp_path: Path) -> None:
     done = call("probe", "digits", *TINY, "--drop", 0.2, "--out", tmp_path / "probes")
     assert done.stdout.count("\n| ") == 6 and "Frozen features know the classes best" in done.stdout
@@ -106,6 +108,7 @@ def test_it_says_where_exits_should_stand_and_keeps_the_record(tmp_path: Path) -
     assert "exists" in call("probe", "digits", *TINY, "--out", tmp_path / "probes", status=1).stderr
 
 
+@pytest.mark.slow
 def test_json_has_the_whole_answer() -> None:
     answer = json.loads(call("probe", "digits", *TINY, "--json").stdout)
     assert (

@@ -88,6 +88,7 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     assert json.loads(call("runs", "--json").stdout) == []
 
 
+@pytest.mark.slow
 def test_doctor(runs: Path) -> None:
     facts = json.loads(call("doctor", "--json").stdout)
     assert facts["threads"] == torch.get_num_threads() and (facts["device"] == "cpu") != torch.cuda.is_available()
@@ -141,6 +142,7 @@ sys.exit(_run_app([sys.executable, "-c", "import time; print('up', flush=True); 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(
     "kind",

@@ -30,12 +30,14 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[b
     return subprocess.run(command, capture_output=True, cwd=ROOT, check=False, env=os.environ | environment)
 
 
+@pytest.mark.slow
 def test_a_plug_in_s_command_prints_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(HELLO.replace('"hello")', r'"\u2212 \udcff")'), encoding="utf-8")
     done = run("--plugin", tmp_path / "hello.py", "hello", PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
     assert done.stdout.rstrip() == "−".encode() + b" \xff", done.stderr
 
 
+@pytest.mark.slow
 def test_a_plug_in_whose_command_fails_is_one_line_and_may_stand_behind_the_command(tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(f"{HELLO}COMMANDS['odd'] = lambda: None", encoding="utf-8")
     done = run("runs", f"--plugin={tmp_path / 'odd.py'}")
@@ -44,6 +46,7 @@ def test_a_plug_in_whose_command_fails_is_one_line_and_may_stand_behind_the_comm
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
 @pytest.mark.parametrize(
     "words", ["runs", "--help", "train --help", pytest.param("app --no-browser --port 8599", marks=pytest.mark.slow)]

@@ -17,6 +17,7 @@ from failing import raising
 from dmpo_explore.inference.torch_engine import Prediction
 
 
+@pytest.mark.slow
 def test_predict_writes_csv(runs: Path, image_folder: Path, tmp_path: Path) -> None:
     done = call("predict", "mine", image_folder, image_folder / "b.png", "--threshold", 0.3, "--device", "cpu")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))

@@ -152,6 +152,7 @@ def test_numbers() -> None:
         numbers("0.5,x", "--x")
 
 
+@pytest.mark.slow
 def test_the_size_of_an_own_teacher_suits_the_backbone_too(capsys: pytest.CaptureFixture[str]) -> None:
     config = with_recipe("photographs", Config(model=ModelConfig("vit_tiny_patch16_224")))
     found = fitted(config, {"model.backbone": "vit_tiny_patch16_224"})

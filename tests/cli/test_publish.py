@@ -35,6 +35,7 @@ def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> No
     assert "91.34 %" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_card_of_a_space_has_the_licence_that_was_stated(runs: Path, hub: FakeHub) -> None:
     call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "MIT", "--hub", "me/m")

@@ -27,6 +27,7 @@ from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.training.train import open_run, train_epochs
 
 
+@pytest.mark.slow
 def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path: Path) -> None:
     config = tiny_config(epochs=5, schedule="uniform")
     (tmp_path / "config.json").write_text(config.to_json())
@@ -42,6 +43,7 @@ def test_a_run_is_a_base_too(no_runs: Path) -> None:
         assert train_module.base_config(run) == load_run("demo").config
 
 
+@pytest.mark.slow
 def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
     tiny = tiny_options(epochs=1, teacher_epochs=1, teacher_size=32, tuning_lr=2e-3)
     call("train", "--recipe", "photographs", *tiny, "--name", "new", "--device", "cpu")
@@ -81,6 +83,7 @@ def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatc
     assert "of it for its teacher" in lines
 
 
+@pytest.mark.slow
 def test_what_is_found_in_the_images_is_said_once_for_a_run_and_its_teacher(no_runs: Path, tmp_path: Path) -> None:
     own = clean_folder(tmp_path / "own")
     shutil.copyfile(next((own / "train" / "cat").iterdir()), next((own / "test" / "cat").iterdir()))
@@ -116,6 +119,7 @@ def test_a_run_on_the_hub_is_a_base(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_module.base_config("hf://someone/run") == demo.config and len(asked) == 1
 
 
+@pytest.mark.slow
 def test_a_static_net_may_have_the_head_of_the_early_exits(no_runs: Path) -> None:
     """One exit behind block 3 of 6, with bypass and covariance: trained, recorded, run."""
     parts = {"last_bypass": "conv", "last_predictor": "covariance"}
@@ -159,6 +163,7 @@ def test_a_run_that_another_command_trains_is_left_to_it(no_runs: Path, monkeypa
         assert "another command trains run 'half'" in error and listing(no_runs) == before
 
 
+@pytest.mark.slow
 def test_images_that_were_added_to_a_finished_run_are_said(no_runs: Path, tmp_path: Path) -> None:
     words = ["train", *tiny_options(data=fill(tmp_path / "photos"), train_size=20, epochs=1), "--name", "new"]
     call(*words, "--device", "cpu")
@@ -175,6 +180,7 @@ def test_several_processes_need_a_name(no_runs: Path, monkeypatch: pytest.Monkey
         next(train_epochs(tiny_config()))
 
 
+@pytest.mark.slow
 def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line, seen = output.epoch_line, []
 

@@ -218,6 +218,7 @@ assert hashes_of(open_data(DataConfig(str(root / "own"))).kind, ["cat/z.png"]) =
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names on POSIX alone")
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_nothing_but_a_regular_file_is_opened(kind: str, tmp_path: Path) -> None:

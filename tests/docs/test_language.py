@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from build import find, read_script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,7 @@ def test_pages_use_the_terms_of_the_glossary() -> None:
     assert bad == [], "\n".join(bad)
 
 
+@pytest.mark.slow
 def test_docstrings_help_and_messages_use_the_terms_of_the_glossary() -> None:
     texts = [(path.relative_to(ROOT), line, text) for path in MODULES for line, text in texts_of(path)]
     bad = [f"{path}:{line}: {one}" for path, line, text in texts for one in found(words(text))]

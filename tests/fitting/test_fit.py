@@ -70,6 +70,7 @@ def test_the_sweep_tells_what_happens(name: str, seed: int, n_exits: int, n_imag
     assert swept.exit_counts[0, 0] == n_images or n_exits == 1
 
 
+@pytest.mark.slow
 @given(scored, st.integers(0, 999), st.integers(2, 5))
 def test_the_sweep_leaves_nothing_out(name: str, seed: int, n_exits: int) -> None:
     record = make_record(20, n_exits, 3, seed)
@@ -89,6 +90,7 @@ def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budg
     assert (correct, pytest.approx(-cost)) == max(affordable)
 
 
+@pytest.mark.slow
 @given(direct, st.integers(0, 999), st.floats(0, 1, exclude_max=True))
 def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> None:
     record = make_record(25, 4, 3, seed)
@@ -98,6 +100,7 @@ def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> 
     assert cost == pytest.approx(min(f for c, f in brute_force(record, name) if c >= full - drop * 25 - 1e-9))
 
 
+@pytest.mark.slow
 @given(direct, st.integers(0, 999), st.floats(0, 0.3))
 def test_the_cheapest_within_reach_of_the_best_exit(name: str, seed: int, below: float) -> None:
     record = make_record(25, 4, 3, seed)

@@ -71,6 +71,7 @@ def test_a_pass_never_loses(seed: int, price: float, n_exits: int) -> None:
         )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 999))
 def test_an_outcome_is_what_the_policy_does(seed: int) -> None:
     record = make_record(50, 4, 3, seed)
@@ -86,6 +87,7 @@ def test_an_outcome_is_what_the_policy_does(seed: int) -> None:
     assert gaps.min() > TIE / 2 * 0.9  # midway between neighbours
 
 
+@pytest.mark.slow
 def test_optuna_finds_nothing_better() -> None:
     import optuna
 

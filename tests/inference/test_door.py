@@ -25,7 +25,9 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dx.inference.export_model(merged(), tmp_path_factory.mktemp("door") / "out", POLICY, tuple("abcde"))
 
 
-@pytest.fixture(params=["torch", "onnx", "torch stream", "onnx stream"])
+@pytest.fixture(
+    params=["torch", "torch stream", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("onnx", "onnx stream"))]
+)
 def infer(request: pytest.FixtureRequest) -> Infer:
     """An engine: images as numpy → its result."""
     kind, _, how = request.param.partition(" ")

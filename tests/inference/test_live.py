@@ -563,6 +563,7 @@ def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:
     assert torch.equal(inputs[0], batch[5]) and torch.equal(inputs[1], batch[2])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_an_export_in_the_cache_is_made_again_unless_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

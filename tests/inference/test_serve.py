@@ -205,6 +205,7 @@ def test_a_bad_image_is_one_line(name: str) -> None:
             assert "image 2: cannot be read" in web.post("/images", content=many([PNG, data])).json()["detail"]
 
 
+@pytest.mark.slow
 def test_of_large_images_one_is_unpacked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve.os, "cpu_count", lambda: 64)
     inside, peaks = Counter[bool](), {False: 0, True: 0}

@@ -48,6 +48,7 @@ def replayed(model: Any, sizes: tuple[int, ...], runs: list[int]) -> list[Any]:
     return [as_step(step) for step in replayed_stages(model, sizes, record)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"bypass": "conv"}, {"bypass": "ladder"}, {"earlier_exits": True}])
 def test_replays_say_what_the_stages_say(changes: dict[str, Any]) -> None:
     model, images, runs = made(**changes), pictures(40), list[int]()
@@ -139,6 +140,7 @@ def test_the_last_state_is_not_copied() -> None:
     assert step.buffers.nbytes == 4 * (2 * 3 + 2)
 
 
+@pytest.mark.slow
 def test_buffers_are_as_large_as_stated_however_many_stages_and_sizes() -> None:
     images, policy = pictures(40), ConfidencePolicy((1.01,))
     for exits in (2, 6):

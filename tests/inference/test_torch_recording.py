@@ -263,6 +263,7 @@ def test_processes_read_ahead_of_a_gpu_and_change_nothing(
     assert asked == [torch.device("cpu")]
 
 
+@pytest.mark.slow  # the process ends five seconds later
 def test_an_error_of_a_process_that_reads_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     files = ImageFiles([tmp_path / "a.png"], ["0" * 64])
@@ -360,6 +361,7 @@ def test_weights_that_change_while_they_are_read_are_refused(run: Run, monkeypat
     assert not list((run.path / "records").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_record_that_another_made_meanwhile_keeps_its_policies(
     run: Run, trained: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | 
     assert Rates.from_dict(json.loads(json.dumps(asdict(rates)))) == rates
 
 
+@pytest.mark.slow
 def test_on_a_gpu_too_every_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training looks at its losses once in 16 steps there: the calls of seven steps would come at once."""
     monkeypatch.setattr(loop, "_looks_at_every_step", lambda device: False)
@@ -124,6 +125,7 @@ def test_a_rare_class_and_held_out_images_do_not_stop_it(tmp_path: Path) -> None
     assert probe(config).training.schedule == "learned" != probe(tiny_config()).training.schedule
 
 
+@pytest.mark.slow
 def test_broken_images_that_are_skipped_are_not_counted(tmp_path: Path) -> None:
     config = own(tmp_path, 30, 30, skip_broken=True)
     (tmp_path / "own" / "class0" / "07.png").write_bytes(b"no image")

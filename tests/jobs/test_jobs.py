@@ -169,6 +169,7 @@ def test_who_does_not_hear_ctrl_c_is_ended(root: Path, tmp_path: Path, monkeypat
     jobs.stop("mine")  # twice does no harm
 
 
+@pytest.mark.slow
 def test_a_job_outlives_who_started_it(root: Path, sleeping: None) -> None:
     code = (
         "from dmpo_explore.config import Config; from dmpo_explore.jobs import jobs\n"
@@ -252,6 +253,7 @@ def test_broken_jobs_are_left_out(root: Path, sleeping: None) -> None:
     assert [job.name for job in jobs.list_jobs()] == ["good"]
 
 
+@pytest.mark.slow
 def test_a_job_cannot_name_another_process_or_file(root: Path, sleeping: None) -> None:
     jobs.start(CONFIG, "mine")
     jobs.stop("mine")

@@ -335,6 +335,7 @@ def test_the_last_exit_costs_little_more_than_the_plain_backbone(name: str) -> N
     assert flops.cumulative[0] <= 0.5 * flops.reference
 
 
+@pytest.mark.slow
 def test_the_last_exits_own_predictor_counts() -> None:
     flops = config_flops(fitted(ModelConfig("tinynet_e", "random", last_predictor="covariance")), 10)
     assert flops.cumulative[-1] <= MOST * flops.reference
@@ -356,6 +357,7 @@ def test_what_is_named_as_chosen_stays() -> None:
     assert (kept.channels, kept.bypass_width) == (48, 64)
 
 
+@pytest.mark.slow
 def test_exits_of_a_recipe_end_with_the_backbone() -> None:
     exits = (3, 4, 5, 6, 8, 12)
     assert fitted(ModelConfig("tf_efficientnet_lite0", exits=exits), blocks=12).exits == (4, 5, 7, 8, 11, 16)

@@ -111,6 +111,7 @@ def test_vit_tiny_at_224_has_its_known_flops() -> None:
     assert cost.cumulative == (cost.reference,)
 
 
+@pytest.mark.slow
 def test_a_merged_model_costs_what_the_unmerged_one_costs_as_deployed() -> None:
     """Counting changes neither the model nor its gradients' paths."""
     model, cost = measured(tuning="lora-all")
@@ -122,6 +123,7 @@ def test_a_merged_model_costs_what_the_unmerged_one_costs_as_deployed() -> None:
     assert merged.cumulative == merged.as_trained == cost.cumulative
 
 
+@pytest.mark.slow
 def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
     _, cost = measured(exits=4)
     plain = assemble(config(exits=4, bypass="none", predictor="linear", read="cls"), FLOP_CLASSES)
@@ -133,6 +135,7 @@ def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
     assert list(cost.cumulative) == sorted(set(cost.cumulative))
 
 
+@pytest.mark.slow
 def test_really_leaving_costs_what_the_table_says() -> None:
     """The live engine on one image, stopped at each exit in turn."""
     model, cost = measured(bypass="ladder")
@@ -237,6 +240,7 @@ def test_an_lstm_costs_its_matrices_at_every_step(layer: nn.Module, multiply_add
     assert count_flops(layer, torch.zeros(1, T, 8)) == 2 * T * multiply_adds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [None, "bypass"])
 def test_the_mode_of_every_module_is_restored(part: str | None) -> None:
     """Of models that are trained, and of one with a part in eval mode."""
@@ -257,6 +261,7 @@ def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
     assert found == measured()[1]
 
 
+@pytest.mark.slow
 def test_half_precision_costs_the_same() -> None:
     model, reference = assemble(config(), FLOP_CLASSES), build_reference(config(), FLOP_CLASSES)
     assert measure_flops(model, reference) == measure_flops(model.bfloat16(), reference.bfloat16())

@@ -435,6 +435,7 @@ def test_weights_that_are_cast_once_give_the_bits_of_autocast(kinds: dict[str, s
         assert torch.equal(model(images), expected)
 
 
+@pytest.mark.slow
 def test_standardised_convolutions_are_left_to_autocast() -> None:
     """Their weights are standardised in float32 and cast then: cast before, they would give other bits."""
     parts = {"bypass": "none", "predictor": "linear", "tuning": "none"}

@@ -134,6 +134,7 @@ def test_downsampling_belongs_to_the_block_that_needs_it(name: str, exits: Any, 
     assert (cut.prefix, cut.class_token) == (0, False)
 
 
+@pytest.mark.slow
 def test_exit_norms_of_hierarchical_backbones() -> None:
     """The backbone's final norm where the width is its own, a new LayerNorm elsewhere, none behind a batch norm."""
     for name in ("convnext_atto", "swin_tiny_patch4_window7_224"):
@@ -196,6 +197,7 @@ def test_swins_position_tables_are_resized_as_timm_does() -> None:
     assert own[last].shape == (9, 24) and whole.state_dict()[last].shape == (169, 24)  # a window of 2 instead of 7
 
 
+@pytest.mark.slow
 def test_swin_weights_without_a_classifier_fit_every_version_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier versions of timm take weights without "head.fc.weight" for those of Swin's authors and rename layers."""
     swin, name = timm.models.swin_transformer, "swin_tiny_patch4_window7_224"

@@ -248,6 +248,7 @@ def test_what_a_layer_is_decides_not_its_name(name: str, lora: set[str] | None, 
     assert named_layers(name, "lora")[0] == (lora or lora_all)
 
 
+@pytest.mark.slow
 def test_chosen_layers_are_tuned_and_no_others() -> None:
     found, (tuned, there) = named_layers("vit_tiny_patch16_dinov3_qkvb", "lora", "attn.proj|fc2")
     assert (found, tuned, there) == ({"proj", "fc2"}, 24, 48)

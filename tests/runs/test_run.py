@@ -77,6 +77,7 @@ def test_history(mine: Path) -> None:
     pd.testing.assert_frame_equal(run.history(), table)
 
 
+@pytest.mark.slow
 def test_the_path_of_a_slider_imports_no_torch(mine: Path) -> None:
     make_record(50, 3).save(mine / "records" / "val")
     make_record(50, 3, seed=1).save(mine / "records" / "test")
@@ -112,6 +113,7 @@ def test_pictures_are_the_records(mine: Path) -> None:
         run.image_set("test")
 
 
+@pytest.mark.slow
 def test_a_record_of_earlier_weights_is_refused(trained: Run) -> None:
     before = record_run(trained, "val", device="cpu")
     assert len(before.meta.weights_sha256) == 64 and outdated_splits(trained) == []

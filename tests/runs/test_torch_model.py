@@ -175,6 +175,7 @@ def facts(run: Run) -> dict[str, Any]:
     return Teacher(run, 0, "same").facts()
 
 
+@pytest.mark.slow
 def test_other_frozen_weights_are_noticed(trunk: Path) -> None:
     stop_after(1, own(), "mine")
     run = load_run("mine")

@@ -76,6 +76,7 @@ def test_points_are_noted_and_what_extends_the_front_is_kept(runs: Path) -> None
     assert not (runs / "s-000-e2").exists()
 
 
+@pytest.mark.slow
 def test_a_weights_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.safetensors").write_bytes(b"")

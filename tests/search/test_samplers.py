@@ -90,6 +90,7 @@ def test_another_sampler_comes_with_its_options(tmp_path: Path) -> None:
     assert sampler_from(None, {"rank": 8}) is None
 
 
+@pytest.mark.slow
 def test_a_study_keeps_its_sampler(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[str, int | None]] = []
 

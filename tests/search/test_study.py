@@ -88,6 +88,7 @@ def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
     assert front.table["settings"][0] == study.get_trials()[1].params
 
 
+@pytest.mark.slow
 def test_of_equal_points_the_first_counts(runs: Path) -> None:
     study = begin()
     later, first = study.ask(), None
@@ -106,6 +107,7 @@ def test_an_empty_study_has_an_empty_front() -> None:
     assert json.loads(json.dumps(front.to_dict()))["front"] == []
 
 
+@pytest.mark.slow
 def test_the_space_and_the_goal_are_the_studys(tmp_path: Path) -> None:
     space = SearchSpace.from_dict(SPACE.to_dict() | {"goal": {"max_flops": 0.7, "max_seconds": 15.0}})
     study = begin("timed", space)
@@ -162,6 +164,7 @@ def test_a_study_whose_worker_was_killed_before_it_had_its_space_is_begun() -> N
         begin("foreign")
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_trial_that_has_ended_is_removed_unless_it_is_a_later_run(runs: Path) -> None:
     study = begin()
     for name in ("s-000", "s-001"):

@@ -76,6 +76,7 @@ def test_frozen_weights_come_back_as_they_were() -> None:
         assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_frozen_weights_take_half_of_a_gpu_s_memory() -> None:
     with fake_gpu():
         layer = nn.Linear(1, 1, bias=False)

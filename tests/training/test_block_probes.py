@@ -21,6 +21,7 @@ from dmpo_explore.training.train_data import rows_to_hold
 TINY = ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
 
 
+@pytest.mark.slow
 def test_only_the_training_split_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read, images = list[str](), Data.images
 
@@ -38,6 +39,7 @@ def test_only_the_training_split_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     assert again.to_dict() == found.to_dict()
 
 
+@pytest.mark.slow
 def test_broken_images_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
     folder = fill(tmp_path / "own", count=50)
     for path in folder.glob("cat/0*.png"):
@@ -74,6 +76,7 @@ def test_what_cannot_be_probed_is_refused(
         probe(data_in(tmp_path / "own"), TINY, **how)
 
 
+@pytest.mark.slow
 def test_compute_is_that_of_the_model_to_be_trained() -> None:
     found = probe(DataConfig("digits"), TINY, images=120, drop=0.2)
     whole = config_flops(replace(TINY, exits=6), 10)
@@ -82,12 +85,14 @@ def test_compute_is_that_of_the_model_to_be_trained() -> None:
     assert record.meta.reference_flops == whole.reference and record.meta.flops == pytest.approx(whole.cumulative)
 
 
+@pytest.mark.slow
 def test_layers_that_were_chosen_for_a_tuning_do_not_matter() -> None:
     chosen = replace(TINY, tuning="lora", tune_layers="qkv")
     found = [probe(DataConfig("digits"), model, images=90).probes["mean"].tolist() for model in (chosen, TINY)]
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_a_cnn_is_probed_behind_every_stage() -> None:
     model = ModelConfig("test_efficientnet", "random", 64, channels=8, bypass_width=8, tuning="none")
     found = probe(DataConfig("digits"), model, images=90)

@@ -61,6 +61,7 @@ RESUMED: list[tuple[str, dict[str, Any]]] = [  # training part, and options that
 QUICK = ({}, {"class_balance": "sampler"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [pytest.param(changes, marks=[] if changes in QUICK else pytest.mark.slow) for _, changes in RESUMED],
@@ -85,6 +86,7 @@ def test_every_training_part_is_resumed() -> None:
     assert {name for name, _ in RESUMED} == {"", *TRAINING_PARTS} - {"teacher"}
 
 
+@pytest.mark.slow
 def test_the_precision_that_is_fast_is_kept_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(epochs=2, batch_size=25, precision="auto")
     for fast in ("no", "bf16"):
@@ -108,6 +110,7 @@ def test_a_kill_inside_an_epoch_loses_that_epoch_only(straight: tuple[Run, list[
     same_history(run, straight[0])
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_the_epoch_before(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_tenth_of_the_training_images_is_held_out() -> None:
         hold_out(lonely, READING, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_run_fits_them_on_images_it_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[ImageSet] = []

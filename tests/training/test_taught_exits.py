@@ -235,6 +235,7 @@ def config(folder: Path, **changes: Any) -> Config:
     return replace(taught(Run(folder / "big"), batch_size=16, **changes), data=data)
 
 
+@pytest.mark.slow
 def test_they_are_answered_and_have_no_label(folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = noted(monkeypatch)
     run = train(config(folder, augment="light", epochs=1), "run", device="cpu")
@@ -279,6 +280,7 @@ def test_those_held_out_for_earlier_exits_are_unlabelled_and_have_the_teachers_c
     assert images.labels.tolist() == found.tolist()
 
 
+@pytest.mark.slow
 def test_where_they_are_few_labelled_ones_are_held_out(folder: Path, runs: Path, tmp_path: Path) -> None:
     for i in range(2):
         paint(tmp_path / "few" / f"{i}.png", 200 + i)
@@ -287,6 +289,7 @@ def test_where_they_are_few_labelled_ones_are_held_out(folder: Path, runs: Path,
     assert "29 training images" in run.card() and "and 2 unlabelled ones" in run.card()
 
 
+@pytest.mark.slow
 def test_without_a_teacher_no_step_is_made_and_held_out_images_are_left_out(
     folder: Path, runs: Path, tmp_path: Path
 ) -> None:

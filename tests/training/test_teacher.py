@@ -156,6 +156,7 @@ def test_shares_are_numbers_from_0_to_1(shares: str) -> None:
         TeacherOptions("big", teacher_share=shares)
 
 
+@pytest.mark.slow
 def test_other_classes_or_another_order(teacher: Run, tmp_path: Path) -> None:
     fill(tmp_path / "animals")
     other = replace(taught(teacher), data=DataConfig(str(tmp_path / "animals")))
@@ -169,6 +170,7 @@ def test_other_classes_or_another_order(teacher: Run, tmp_path: Path) -> None:
     refused(replace(taught(animals), data=data), "2 classes and this run 2: the same ones in another order")
 
 
+@pytest.mark.slow
 def test_one_that_was_trained_on_held_out_files(tmp_path: Path, runs: Path) -> None:
     fill(tmp_path / "old")
     config = tiny_config(batch_size=16)
@@ -403,6 +405,7 @@ def test_it_goes_on_where_it_was_stopped_and_another_is_not_replaced() -> None:
         train(own(teacher_epochs=3), "mine", device="cpu", on_teacher=never)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training", "how", "match"),
     [

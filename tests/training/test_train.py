@@ -41,6 +41,7 @@ from dmpo_explore.utils.torch_tools import seeded
 pytestmark = pytest.mark.usefixtures("runs")
 
 
+@pytest.mark.slow
 def test_train_returns_the_run_and_reports_epochs_and_steps(straight: tuple[Run, list[EpochResult]]) -> None:
     """Each epoch can be looked at before it is saved and reported."""
     epochs, steps, looked = list[EpochResult](), list[tuple[int, int]](), dict[int, float]()
@@ -76,6 +77,7 @@ def test_a_run_folder_holds_what_it_should(straight: tuple[Run, list[EpochResult
     assert card.startswith("# straight\n") and "test_vit at 32 px" in card and "100 training images of digits" in card
 
 
+@pytest.mark.slow
 def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]]) -> None:
     run, results = straight
     areas = [r.area for r in results]
@@ -88,6 +90,7 @@ def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]])
     assert all(torch.equal(kept[name], there["weights"][name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.5, 0.9, 0.6])
     monkeypatch.setattr(loop, "area", lambda record, name: next(areas))

@@ -332,6 +332,7 @@ def read_while_replaced(path: Path, seconds: float) -> tuple[int, int]:
     return reads, written
 
 
+@pytest.mark.slow
 def test_no_read_fails_or_mixes_versions_while_a_folder_is_replaced(tmp_path: Path) -> None:
     reads, written = read_while_replaced(tmp_path / "record", 0.5)
     assert reads > 20 and written > 5

@@ -141,6 +141,7 @@ def _imports(node: ast.AST, guarded: bool = False) -> Iterator[tuple[str, bool]]
             yield from _imports(child, inside)
 
 
+@pytest.mark.slow
 def test_every_optional_import_of_the_package_names_its_extra() -> None:
     optional = {re.split(r"[\[>]", line)[0].replace("-", "_") for lines in EXTRAS.values() for line in lines}
     optional -= {"dmpo_explore"}  # an extra of extras

@@ -35,6 +35,7 @@ def test_the_page_is_one_small_file(tmp_path: Path) -> None:
     assert file.read_bytes() == index.read_bytes()
 
 
+@pytest.mark.slow
 def test_its_policy_admits_its_own_script_and_style_and_no_connection() -> None:
     text = page_html(dx.load_run("demo"))
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)

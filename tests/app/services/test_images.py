@@ -59,6 +59,7 @@ def test_a_chosen_image_shows_its_upload_and_its_name() -> None:
     assert chosen.key != recorded.key and recorded.key == images.ChosenImage(run, "test", 3).key
 
 
+@pytest.mark.slow
 def test_a_photograph_of_twelve_megapixels_is_edited(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a PNG file it would be larger than an upload may be."""
     photo = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)

@@ -31,6 +31,7 @@ def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     assert printed(code(app, "python")).splitlines()[0].split()[1] == str(rows[1]["accuracy"])
 
 
+@pytest.mark.slow
 def test_opens_with_what_may_be_lost_of_the_best_full_model(root: Path) -> None:
     app = start()
     assert (app.session_state["may"], app.session_state["reference"]) == ("lose", "demo-single-24")
@@ -60,6 +61,7 @@ def test_opens_with_what_may_be_lost_of_the_best_full_model(root: Path) -> None:
     assert dict(app.query_params) == {"lose": "1.4"} | dict(app.query_params)
 
 
+@pytest.mark.slow
 def test_opens_with_runs_on_the_same_images(root: Path) -> None:
     app = start(may="spend")
     names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single", "demo-single-24"]
@@ -84,6 +86,7 @@ def test_opens_with_runs_on_the_same_images(root: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(runs: Path) -> None:
     app = start(runs="fashion,fashion-naive,fashion-single", gflops="0.3")
     outcomes, held_out = {}, {}
@@ -106,12 +109,14 @@ def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(
     assert not any(cells[2] for cells in shown(app).values()) and "The next" in answer(app)
 
 
+@pytest.mark.slow
 def test_a_budget_that_no_run_keeps_is_said(runs: Path) -> None:
     app = start(runs="fashion,fashion-naive", gflops="0.1")
     assert "No run keeps this limit" in answer(app) and "its exit 1, where all images exit" in shown(app)["fashion"][2]
     assert start(runs="fashion,fashion-naive", lose="150").session_state["lose"] == 99.0  # all of it is no limit
 
 
+@pytest.mark.slow
 def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None:
     app = start(runs="fashion,fashion-naive", limit="early_errors", early_errors="2")
     target = dx.Target.risk("too_early", epsilon=0.02)
@@ -120,6 +125,7 @@ def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None
     assert answered(code(app, "sh").splitlines()[0])["accuracy"] == rows[0]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> None:
     stages = {"fashion": (4.0,) * 6, "fashion-naive": (9.0, 1.0, 1.0, 1.0, 1.0, 1.0)}
     times = {name: dx.runs.StageTimes(name, "a phone", each) for name, each in stages.items()}

@@ -71,6 +71,7 @@ def test_without_val_a_rule_that_learns_does_not_break_the_page(root: Path, poli
     assert f"its curve is that of confidence, as {policy} is unavailable" in texts(app)
 
 
+@pytest.mark.slow
 def test_different_backbones_are_compared_in_gflops(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", root / "none")
     assert "No runs yet" in start().subheader[0].value
@@ -110,6 +111,7 @@ def test_a_link_to_another_run_is_not_compared_with_it(root: Path) -> None:
     assert explore_page.start(run="latest").session_state["run"] == "latest"
 
 
+@pytest.mark.slow
 def test_runs_that_break_or_go_meanwhile_are_left_out(root: Path) -> None:
     for name in ("a", "b", "cut", "foreign", "bare"):
         save_run(root, name, images=60)

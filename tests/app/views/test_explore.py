@@ -31,6 +31,7 @@ def fit(name: str = "confidence", run: str = "four", **target: Any) -> dx.Policy
     return dx.fit_policy(dx.load_run(run).record("val"), name, **target)
 
 
+@pytest.mark.slow
 def test_targets_one_after_another_are_fitted_on_val_and_shown_on_test(runs: Path) -> None:
     """Without a threshold in the link: the cheapest one within a point of the best exit."""
     app = start(run="four")

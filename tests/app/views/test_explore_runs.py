@@ -28,6 +28,7 @@ from made_up import MAIN, change_meta, save_run
 import dmpo_explore as dx
 
 
+@pytest.mark.slow
 def test_a_single_exit_has_nothing_to_choose(runs: Path) -> None:
     app = start(run="four", threshold="0.8")
     before = cards(app)
@@ -50,6 +51,7 @@ def test_no_runs_says_how_to_make_one(root: Path, monkeypatch: pytest.MonkeyPatc
     assert not cards(app)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_deleted_or_recorded_anew_meanwhile(root: Path) -> None:
     save_run(root, "mine", images=60, n_exits=6)
     app = move(start(run="mine", exit="6", view="images"), 9)  # by hand: no target will be cleared

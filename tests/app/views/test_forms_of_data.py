@@ -68,6 +68,7 @@ FORMS: dict[
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FORMS if name != "wds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["wds", *SLOW])
 def test_from_the_command_to_the_page(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documented, make, n_test, n_classes = FORMS[form]

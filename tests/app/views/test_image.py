@@ -87,6 +87,7 @@ def test_a_backbone_that_is_not_fetched_is_named(trained_runs: Path) -> None:
     assert any(button.label == "Fetch 90 MB" for button in app.button) and not app.error
 
 
+@pytest.mark.slow
 def test_the_model_is_asked_where_the_record_keeps_no_logits(trained_runs: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -143,6 +144,7 @@ def test_an_image_with_unusual_answers_is_said_to_have_them(
     assert "unlike" not in said(opened(run="tiny", image="3"))
 
 
+@pytest.mark.slow
 def test_one_confidence_is_too_little_for_novelty(monkeypatch: pytest.MonkeyPatch) -> None:
     from dmpo_explore.analysis.novelty import NoveltyDetector
 
@@ -153,6 +155,7 @@ def test_one_confidence_is_too_little_for_novelty(monkeypatch: pytest.MonkeyPatc
 # -- to take away --
 
 
+@pytest.mark.slow
 def test_the_shared_code_says_what_the_page_says(trained_runs: Path) -> None:
     run, record = tiny()
     app = opened(run="tiny", image="3", threshold="0.4", method="saliency")

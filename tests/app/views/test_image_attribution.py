@@ -90,6 +90,7 @@ def test_what_a_method_cannot_do_is_a_notice(trained_runs: Path, monkeypatch: py
     assert "attention cannot be read here" in said(app)
 
 
+@pytest.mark.slow
 def test_only_a_map_with_signs_is_called_evidence(trained_runs: Path) -> None:
     methods = ("token_grad_cam", "saliency", "attention_rollout")
     cam, saliency, rollout = (

@@ -49,6 +49,7 @@ def from_explore(app: AppTest) -> AppTest:
     return checked(app.switch_page("views/image.py").run())
 
 
+@pytest.mark.slow
 def test_previous_and_next_go_through_the_selection_in_its_order(runs: Path) -> None:
     rows = rows_of(CHOSEN._replace(sort="least confident"))
     app = opened(**LINK, sort="least confident", image=str(rows[1]))

@@ -77,6 +77,7 @@ def labels(app: AppTest) -> set[str]:
     return {button.label for button in app.button}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["infer", "stream"])
 def test_all_images_leave_where_the_record_says_and_a_reload_finds_that_again(root: Path, engine: str) -> None:
     app = opened(run="tiny", threshold="0.5", batch="32", count="all", engine=engine)
@@ -125,6 +126,7 @@ def test_no_speed_up_is_said_before_it_means_something() -> None:
     assert live_panel.expected(replace(few, speed_up=2.1), 64) == "expected from FLOPs 2.03×"
 
 
+@pytest.mark.slow
 def test_the_threshold_moves_while_it_runs_and_it_pauses_and_goes_on(root: Path) -> None:
     app = until(started(run="tiny", threshold="0.5", batch="8", count="endless"), lambda look: look.count.images > 20)
     assert {"Pause", "Stop"} <= labels(app) and app.selectbox(key="batch").disabled
@@ -166,6 +168,7 @@ def test_onnx_after_bf16_names_the_precision(root: Path) -> None:
     assert any("showing float32" in warning.value for warning in app.warning)
 
 
+@pytest.mark.slow
 def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     first = live_of(app)
@@ -246,6 +249,7 @@ def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPa
     assert live_of(third).look().count.images == 200
 
 
+@pytest.mark.slow
 def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks any more."""
     made = dx.inference.LiveRun

@@ -88,6 +88,7 @@ def test_folders_and_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> No
     assert cards(checked(app.run()))[0] == "30"
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_run_s_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, runs = clean_folder(tmp_path / "photos"), tmp_path / "runs"
     for name, place in (("mine", str(own)), ("figures", "digits")):
@@ -111,6 +112,7 @@ def test_missing_images_and_weights_are_offered(tmp_path: Path, monkeypatch: pyt
     assert "Weights not fetched yet" in texts(app) and len(app.metric) == 4
 
 
+@pytest.mark.slow
 def test_checked_images_are_the_form_of_a_training(tmp_path: Path) -> None:
     own = clean_folder(tmp_path / "own")
     app = AppTest.from_file(str(MAIN), default_timeout=120)
@@ -142,6 +144,7 @@ def test_a_zip_file_is_unpacked_and_checked(tmp_path: Path, monkeypatch: pytest.
     assert app.text_input(key=state.PLACE).value.endswith("photos") and "cache" not in str(app.query_params)
 
 
+@pytest.mark.slow
 def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = dx.ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
     made = dx.probe(dx.DataConfig("digits"), tiny, images=90)
@@ -152,6 +155,7 @@ def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(line in texts(app) for line in made.lines())
 
 
+@pytest.mark.slow
 def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = clean_folder(tmp_path / "own")
     listen(monkeypatch, "0.0.0.0", "*")
@@ -167,6 +171,7 @@ def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest
     assert opened(**{state.PLACE: str(own)}).selectbox(key=state.DATA).value in dx.data.DATASETS
 
 
+@pytest.mark.slow
 def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for c in range(30):
         for i in range(5 + c // 3):

@@ -127,6 +127,7 @@ def test_images_of_a_folder_or_a_list_are_the_tiles(tmp_path: Path) -> None:
 # -- sessions and other machines --
 
 
+@pytest.mark.slow
 def test_another_session_cannot_open_them() -> None:
     app = explore(page(own_file=packed(TEST)))
     key = str(app.session_state["_own_runs"][0].path)
@@ -157,6 +158,7 @@ def test_they_come_back_after_a_page_without_them_unless_another_run_was_chosen(
     assert app.selectbox(key="run").value == (chosen or "mine (yours)")
 
 
+@pytest.mark.slow
 def test_they_can_be_closed_and_no_page_misses_them() -> None:
     app = explore(page(own_file=packed(TEST)))
     checked(app.switch_page(PAGE).run())
@@ -195,6 +197,7 @@ def test_several_files_are_open_side_by_side() -> None:
     assert app.session_state["runs"][:2] == ["mine 2 (yours)", "mine (yours)"] and not app.error
 
 
+@pytest.mark.slow
 def test_held_out_scores_may_come_later() -> None:
     app = explore(page(own_file=packed(TEST)))
     assert not any(field.key == "budget" for field in app.number_input)
@@ -206,6 +209,7 @@ def test_held_out_scores_may_come_later() -> None:
     assert cards(app) == expected_of(TEST, dx.fit_policy(VAL, "confidence", flops=0.7))
 
 
+@pytest.mark.slow
 def test_held_out_scores_stand_beside_a_record_of_val(tmp_path: Path) -> None:
     VAL.save(tmp_path / "val")
     app = explore(page(own_folder=str(tmp_path / "val")))

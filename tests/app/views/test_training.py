@@ -81,6 +81,7 @@ def begin_with(app: AppTest, preset: str, **fields: object) -> AppTest:
 
 
 # -- curves --
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="fashion")
@@ -112,6 +113,7 @@ def test_weights_that_are_to_be_learned_are_not_drawn_as_a_plan(root: Path) -> N
     assert "--schedule learned" in " ".join(command(app))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_fetched")
 def test_a_run_that_breaks_is_a_notice(root: Path) -> None:
     run, good = root / "learned", root.parent / "good"
@@ -151,12 +153,14 @@ def test_a_preset_is_what_will_be_trained(root: Path, started: list[Config]) -> 
     assert started[::-1] == list(ready.values())
 
 
+@pytest.mark.slow
 def test_a_run_is_a_beginning_too(root: Path, started: list[Config]) -> None:
     button(begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7), "Start training")
     config = load_run("demo-cnn").config
     assert started == [replace(config, training=replace(config.training, epochs=7))]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_fetched")
 def test_numbers_of_a_run_beyond_the_form_s_bounds_stay(root: Path) -> None:
     far = {"training.epochs": 12_000, "training.validation_size": 5_000_000, "training.tuning_lr": 5e-7}
@@ -166,6 +170,7 @@ def test_numbers_of_a_run_beyond_the_form_s_bounds_stay(root: Path) -> None:
     assert typed[2:-3] == config.to_arguments()
 
 
+@pytest.mark.slow
 def test_the_command_says_the_same(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds", epochs=2, exits="2,6", train_size=None)
     typed = command(app)
@@ -281,6 +286,7 @@ def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.Monkey
     assert "there is no job" not in texts(checked(app.run()))  # said once
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_another_that_is_being_trained(root: Path) -> None:
     jobs.start(tiny_config(), "first")
     jobs.stop("first")
@@ -300,6 +306,7 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
 
 
+@pytest.mark.slow
 def test_the_form_survives_a_reload(bare: Path) -> None:
     app = opened()
     assert dict(app.query_params) == {} and app.text_input(key="train name").value == "mine"
@@ -348,6 +355,7 @@ def test_a_link_fills_in_only_what_the_form_offers(bare: Path, form: str, why: s
         assert "There is no start '../x' here" in texts(opened(begin="../x", form=form))
 
 
+@pytest.mark.slow
 def test_a_table_may_have_other_columns(tmp_path: Path) -> None:
     rows = [f"{paint(tmp_path / 'train' / f'{i}.png', i).stem},{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "labels.csv").write_text("\n".join(["id,breed", *rows]))
