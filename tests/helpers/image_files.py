@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dmpo_explore.data.image_set import ImageSet
-
 
 def paint(path: Path, number: int, size: int = 8) -> Path:
     """An image whose colour tells its number."""
@@ -93,13 +91,6 @@ def shard(path: Path, first: int, count: int) -> Path:
             add(archive, f"{number:04d}.png", coloured_file(number))
             add(archive, f"{number:04d}.cls", str(number % 2).encode())
     return path
-
-
-def two_shards(folder: Path, count: int = 20) -> Path:
-    """``folder`` with two shards of ``count`` images each, without splits."""
-    for i in range(2):
-        shard(folder / f"images-{i}.tar", i * count, count)
-    return folder
 
 
 def split_shards(folder: Path) -> Path:
@@ -186,10 +177,3 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "heavy.png": (TAKEN["colour.png"] + b"\0" * (10 * 2**20), "10.1 MB"),
     "noise.png": (bytes(range(256)) * 4, "no image that can be read"),
 }
-
-
-def noise_images(n: int = 6) -> ImageSet:
-    """``n`` of ten grey images of 16 pixels, from the third on; three classes."""
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 255, (10, 16, 16), dtype=np.uint8)
-    return ImageSet("made-up", "test", np.arange(n) % 3, ("a", "b", "c"), np.arange(2, 2 + n), pixels)

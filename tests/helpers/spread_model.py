@@ -65,7 +65,7 @@ def policies(record: ExitRecord) -> Iterator[Policy]:
         elif issubclass(kind, ScorePolicy):
             base = fit_policy(record, name, threshold=kind.threshold_all)
             yield from between_values(record, base)
-            if name in ("confidence", "gate"):
+            if name in ("entropy", "gate"):
                 yield from between_values(record, replace(base, temperatures=(2.0, 1.5, 0.7, 1.0)))
         else:
             yield from (kind((1,)), kind((2,)), kind((1, 1, 2)))
