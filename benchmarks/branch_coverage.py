@@ -1,8 +1,9 @@
-"""Branch coverage of the library by the quick tests, package by package. `scripts/bench branch_coverage [TEST …]`
+"""Branch coverage of the library by its tests, package by package. `scripts/bench branch_coverage [TEST …]`
 
-In: the quick tests, in one process, under coverage.py with branches. Out: ``benchmarks/results/coverage.csv``, also on
-stdout: per package its statements and branches, how many of them ran, and the share of both together. A branch is one
-way out of a line that has several. Code that only runs in a process of its own counts as not run.
+In: all tests but those in a browser, in one process, under coverage.py with branches. Out:
+``benchmarks/results/coverage.csv``, also on stdout: per package its statements and branches, how many of them ran, and
+the share of both together. A branch is one way out of a line that has several. Code that only runs in a process of its
+own counts as not run.
 
 ``.coverage`` keeps which test ran which line; `scripts/bench mutants` chooses its tests by it.
 """
@@ -25,7 +26,7 @@ from _common.command import parser
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # nothing of the library may be imported before it is watched
-QUICK = "not slow and not browser"
+WATCHED = "not browser"
 COUNTED = {  # by coverage.py → by us
     "num_statements": "statements", "covered_lines": "statements_run",
     "num_branches": "branches", "covered_branches": "branches_run",
@@ -61,13 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
     options = given.parse_args(arguments)
     if options.list:
-        print(f"tests ({QUICK}) of {', '.join(options.tests)}, then results/coverage.csv")
+        print(f"tests ({WATCHED}) of {', '.join(options.tests)}, then results/coverage.csv")
         return 0
     os.chdir(ROOT)
     running = coverage.Coverage(data_file=".coverage", branch=True, source=["dmpo_explore"])
     running.erase()
     with running.collect():
-        status = pytest.main(["-m", QUICK, "-q", *options.tests], plugins=[TestByTest(running)])
+        status = pytest.main(["-m", WATCHED, "-q", *options.tests], plugins=[TestByTest(running)])
     running.save()
     with tempfile.TemporaryDirectory() as folder:
         running.json_report(outfile=f"{folder}/report.json")
